@@ -226,12 +226,14 @@ class _Publishing:
                 addresses=lambda words: daemon.addresses(words, settled),
                 text=text,
                 commitment=committed.read(self.key_file, key),
+                is_divided_next=True,
             )
             done, plan = None, None
             if zone.value != last:
                 show_warnings(zone)
                 done, plan = self._put(daemon, zone)
             if done is not None:
+                zone = replace(zone, known_extent=done.extent)
                 committed.keep(self.key_file, key, done)
                 committed.warn_if_moved(key, daemon.next_key_of(key))
             return _Published(zone, daemon.book(), done, plan)
@@ -257,6 +259,10 @@ class _Publishing:
                 return daemon.publish(self.secret, zone.value, self.memory, rules, tell, journal), approval.plan
             except _NothingPut:
                 return None, approval.plan
+            except ZoneFileError:
+                # The publication does not know the file; this error names it.
+                zone.refuse_undividable()
+                raise
 
 
 @dataclass(frozen=True)

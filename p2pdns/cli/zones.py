@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import click
@@ -19,6 +19,7 @@ from p2pdns.cli import committed, completion, files, petnames, settings, ui
 from p2pdns.cli.names import read_zone_key, to_ascii
 from p2pdns.cli.settings import Given
 from p2pdns.cli.verbs import Verb
+from p2pdns.dns.message import RRset
 from p2pdns.dns.name import Name
 from p2pdns.dns.zonefile import placeholders, reader
 from p2pdns.errors import ConfigError, FormatError, P2pdnsError, UsageError, abridged, counted, first_token, together
@@ -26,7 +27,7 @@ from p2pdns.items.item import VALUE_BYTES_WRITE_DEFAULT, VALUE_BYTES_WRITE_MAX
 from p2pdns.items.keys import SEED_BYTES, SecretKey, ZoneKey
 from p2pdns.items.succession import Commitment
 from p2pdns.naming import is_zone_key_label, read_petname
-from p2pdns.publishing.editions import Draft, Extent, draft_of, extent_of
+from p2pdns.publishing.editions import Draft, Extent, draft_of, extent_of, is_of_small_names
 
 _ZONE_HELP = "Let {zone:NAME} in a zone file stand for KEY, as a petname does; may be given several times."
 _ORIGIN_HELP = "Read a zone file written for NAME (example.com.) as the key's zone."
@@ -60,18 +61,32 @@ class ReadZone:
     """A zone file that can be published under a key, with what is to be signed.
 
     `zones` are the keys of its placeholders, `public` the addresses of those for a public address; `warnings` have path
-    and line; `origin` is the apex that the file was written for, if the name of the file told it.
+    and line; `origin` is the apex that the file was written for, if the name of the file told it. `made` is what p2pdns
+    adds to the content, and `known_extent` how much room the published zone takes.
     """
 
     path: str
     value: Draft
     record_count: int
     size_bytes_max: int
-    extent: Extent
+    apex: Name
+    made: tuple[RRset, ...] = ()
     zones: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     origin: str | None = None
     public: Mapping[str, str] = field(default_factory=dict)
+    known_extent: Extent | None = None
+
+    @cached_property
+    def extent(self) -> Extent:
+        """How much room the zone takes; ZoneFileError with the path of the file where it cannot be divided."""
+        if self.known_extent is not None:
+            return self.known_extent
+        return extent_of(self.value, self.apex, made=self.made, size_bytes_max=self.size_bytes_max, path=self.path)
+
+    def refuse_undividable(self) -> None:
+        """Raise a ZoneFileError with the path of the file where the zone cannot be divided."""
+        assert self.extent.item_count, "a zone takes an item at least"
 
     @property
     def size_text(self) -> str:
@@ -125,10 +140,13 @@ def read_zone(
     addresses: AddressesFor = lambda words: placeholders.NO_ADDRESSES,
     text: str | None = None,
     commitment: Commitment | None = None,
+    is_divided_next: bool = False,
 ) -> ReadZone:
     """Return a zone file, read as the zone of a key; ZoneFileError names the line of a mistake.
 
-    `text` is what is in the file, where the caller has read it. The value has the `commitment` to a next key too.
+    `text` is what is in the file, where the caller has read it. The value has the `commitment` to a next key too. With
+    `is_divided_next` the caller divides the zone anyway, and asks `refuse_undividable` where that is refused: to divide
+    it here as well would take a second for ten thousand names. It is done all the same where names are large.
     """
     reroot = None
     if origin is not None:
@@ -150,18 +168,22 @@ def read_zone(
     )
     made = () if commitment is None else (commitment.record_of(key),)
     draft = draft_of(reading.rrsets, key.apex, made=made, size_bytes_max=size_bytes_max, path=path)
-    return ReadZone(
+    zone = ReadZone(
         path,
         draft,
         sum(len(rrset.rdatas) for rrset in reading.rrsets),
         size_bytes_max,
-        # A zone that cannot be divided is refused here, where its file is known.
-        extent_of(draft, key.apex, made=made, size_bytes_max=size_bytes_max, path=path),
+        key.apex,
+        made,
         {name: known[name] for name in names},
         tuple(f"{path}:{warning.line}: {abridged(warning.what)}" for warning in reading.warnings),
         str(reading.reroot) if reading.reroot is not None and reroot is None else None,
         {word: address for word in words if isinstance(address := public[word], str)},
     )
+    if not is_divided_next or not is_of_small_names(draft, key.apex):
+        # A zone that cannot be divided is refused here, where its file is known.
+        zone.refuse_undividable()
+    return zone
 
 
 def show_warnings(zone: ReadZone) -> None:

@@ -444,7 +444,10 @@ class Storage:
         )
 
     def load(self, row: StoredRow, now: float, unix_now: float) -> bool:
-        """Take back a row of an earlier run, verified anew; return whether it is kept (else its deletion is due)."""
+        """Take back a row of an earlier run, verified anew; return whether it is kept (else its deletion is due).
+
+        Rows are given in the order of their last puts.
+        """
         try:
             request: krpc.Put = krpc.PutImmutable(row.value, b"")
             if row.key:
@@ -474,6 +477,8 @@ class Storage:
             self._changed[row.target] = None
             return False
         self._insert(held)
+        if stored.key is not None and held.prefix != OWN:
+            self._of_keys.load(stored.key, stored.target)
         return True
 
 

@@ -25,7 +25,7 @@ from p2pdns.items.shards.pinned import Pinned, pin_of
 from p2pdns.publishing.changes import Changes, changes_between
 from p2pdns.publishing.compared import changes_of_divisions
 from p2pdns.publishing.dates import date_of
-from p2pdns.publishing.editions import DividedItem, Found, LargeZone, is_head
+from p2pdns.publishing.editions import DividedItem, Extent, Found, LargeZone, is_head
 from p2pdns.publishing.edits import Edit, EditJournal, EditsInMemory, base_of
 from p2pdns.publishing.replicas import Tell
 
@@ -256,6 +256,13 @@ class DividedEditions:
     def division_of(self, value: bytes) -> Division | None:
         """Return the division that a head begins, if it was made or gathered here."""
         return self._divisions.get(value)
+
+    def extent_of(self, value: bytes) -> Extent | None:
+        """Return how much room the zone takes that a head begins, if its division was made or gathered here."""
+        division = self._divisions.get(value)
+        if division is None or not division.directories:
+            return None
+        return Extent(division.item_count, division.size_bytes)
 
 
 async def whole(item: MutableItem, items: SaltedItems, tell: Tell) -> Found:

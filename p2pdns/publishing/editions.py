@@ -19,11 +19,16 @@ from p2pdns.dns.name import Name
 from p2pdns.dns.registry import DIRECTORY
 from p2pdns.dns.zone import Zone
 from p2pdns.errors import BadItem, StrangerError, ZoneFileError
-from p2pdns.items.dividing import ENTROPY_BYTES, Division, divide
+from p2pdns.items.dividing import ENTROPY_BYTES, ITEMS_MAX, Division, divide
+from p2pdns.items.dividing.sizes import FIXED_BYTES
 from p2pdns.items.item import VALUE_BYTES_WRITE_DEFAULT, MutableItem
 from p2pdns.items.keys import ZoneKey
 from p2pdns.items.packet import compose_packet, size_of, zone_of
 from p2pdns.values import replace
+
+# Names of a half of a value, and a quarter of the items that a zone may have: a zone that is smaller can be divided.
+SMALL_BYTES_MAX = VALUE_BYTES_WRITE_DEFAULT // 2
+SMALL_ZONE_BYTES_MAX = ITEMS_MAX // 4 * VALUE_BYTES_WRITE_DEFAULT
 
 # The type of a directory as it stands in a message. A value without these bytes is no head of a divided zone.
 _DIRECTORY = DIRECTORY.to_bytes(2)
@@ -172,11 +177,36 @@ def extent_of(
     division = divide(
         zone, entropy=bytes(ENTROPY_BYTES), unix_now=0, made=made, value_bytes_max=value_bytes_max, path=path
     )
+    return Extent(division.item_count, division.size_bytes, _large_names(draft, apex, value_bytes_max))
+
+
+def is_of_small_names(draft: Draft, apex: Name) -> bool:
+    """Return whether a draft is far from all that keeps a zone from being divided.
+
+    What is right below the apex, with all below it, is small then, and all of the zone needs few of the items that are
+    allowed. Most zones are such.
+    """
+    if isinstance(draft, bytes):
+        return True
+    cells: Counter[bytes] = Counter()
+    for rrset in draft.rrsets:
+        labels = rrset.owner.relative_to(apex)
+        size = sum(len(rrset.owner.wire()) + FIXED_BYTES + len(rdata) for rdata in rrset.rdatas)
+        cells[labels[-1].lower() if labels else b""] += size
+    return max(cells.values(), default=0) <= SMALL_BYTES_MAX and cells.total() <= SMALL_ZONE_BYTES_MAX
+
+
+def _large_names(draft: LargeZone, apex: Name, value_bytes_max: int) -> tuple[tuple[str, int], ...]:
+    """Return the names that have more than one value holds, with their bytes, the largest first."""
+    # Composing is slow, and most names are far too small. No RR is larger in a message than uncompressed.
+    most: Counter[Name] = Counter()
+    for rrset in draft.rrsets:
+        most[rrset.owner] += sum(len(rrset.owner.wire()) + FIXED_BYTES + len(rdata) for rdata in rrset.rdatas)
     sizes: Counter[str] = Counter()
     for rrset in draft.rrsets:
-        sizes[rrset.owner.text_in(apex)] += size_of([rrset], apex).size_bytes - HEADER_BYTES
-    large = [(name, size) for name, size in sizes.most_common() if size > value_bytes_max]
-    return Extent(division.item_count, division.size_bytes, tuple(large))
+        if most[rrset.owner] > value_bytes_max:
+            sizes[rrset.owner.text_in(apex)] += size_of([rrset], apex).size_bytes - HEADER_BYTES
+    return tuple((name, size) for name, size in sizes.most_common() if size > value_bytes_max)
 
 
 def is_head(value: bytes) -> bool:

@@ -311,6 +311,7 @@ class Publication:
             rebased=tuple(self._rebased),
             overruled=tuple(self._content.overruled),
             item=item,
+            extent=self._editions.extent_of(item.value),
         )
         if done.is_done:
             self._note_stored(item)
@@ -423,6 +424,7 @@ class Publication:
             rebased=tuple(self._rebased),
             overruled=tuple(self._content.overruled),
             item=newest,
+            extent=self._editions.extent_of(newest.value),
         )
 
     async def _given_way(self, conflict: Conflict) -> Unavailable:

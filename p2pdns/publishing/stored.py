@@ -13,6 +13,7 @@ from p2pdns.errors import Unavailable
 from p2pdns.items.item import BUILD_UNIX, SEQ_PER_SECOND, SIGN_AHEAD_S_MAX, MutableItem, Present, next_seq
 from p2pdns.publishing.changes import Changes
 from p2pdns.publishing.dates import date_of, publish_again_after
+from p2pdns.publishing.editions import Extent
 from p2pdns.publishing.replicas import HOLDERS_MIN
 from p2pdns.publishing.upkeep import OTHERS_FEW, OTHERS_WANTED
 
@@ -24,7 +25,8 @@ class Stored:
     """The end of a publication: `stored` of `sent` other nodes hold it; with `is_kept_here` a daemon keeps it too.
 
     `read_back` others have returned it afterwards. `rebased` are the seqs of others that came in between; of those in
-    `overruled`, which break the commitment of the zone to its next key, nothing was kept.
+    `overruled`, which break the commitment of the zone to its next key, nothing was kept. `extent` is how much room the
+    zone takes, where it takes several items.
     """
 
     seq: int
@@ -40,6 +42,7 @@ class Stored:
     rebased: tuple[int, ...] = ()
     overruled: tuple[int, ...] = ()
     item: MutableItem | None = None
+    extent: Extent | None = None
 
     @property
     def is_enough(self) -> bool:

@@ -157,7 +157,7 @@ class VirtualEngine:
             settings=NodeSettings(bind_host="0.0.0.0", read_only=self.habits.read_only),
             now=now,
         )
-        for row in self._rows.values():
+        for row in sorted(self._rows.values(), key=lambda row: (row.put_unix, row.target)):
             storage.load(row, now, self.unix_now())
         self.node.restore_contacts(saved, now)
         self._known = known or self._known

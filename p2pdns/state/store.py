@@ -109,10 +109,13 @@ class Store:
         return [*self._database.warnings, *filter(None, [self._trouble])]
 
     def rows(self) -> list[StoredRow]:
-        """Return every kept item as it was saved, not verified; Unavailable where the file cannot be read."""
-        columns = ", ".join(StoredRow._fields)
+        """Return every kept item as it was saved, not verified; Unavailable where the file cannot be read.
+
+        They come in the order of their last puts, which is that in which items of one key go.
+        """
+        query = f"SELECT {', '.join(StoredRow._fields)} FROM items ORDER BY put_unix, target"
         try:
-            return [StoredRow(*row) for row in self._database.reading.execute(f"SELECT {columns} FROM items")]
+            return [StoredRow(*row) for row in self._database.reading.execute(query)]
         except sqlite3.Error as error:
             raise Unavailable(f"cannot be read: {words_of(error)}", place="store.sqlite") from None
 

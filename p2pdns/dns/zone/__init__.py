@@ -175,7 +175,11 @@ def is_made(record: RR, apex: Name) -> bool:
 
 def with_enclosers(apex: Name, nodes: dict[Name, dict[int, RRset]]) -> None:
     """Add the empty non-terminals below an apex: a name exists when anything exists below it (RFC 4592 §2.2.2)."""
+    depth = len(apex.labels) + 1
     for owner in list(nodes):
+        # Most names are right below the apex.
+        if len(owner.labels) == depth and apex in nodes:
+            continue
         name = owner
         while name != apex and name.parent() not in nodes:
             name = name.parent()

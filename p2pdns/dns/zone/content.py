@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from p2pdns.dns.message import RR, RRset
-from p2pdns.dns.message.rdata import rewrite_wires, svcb_params
+from p2pdns.dns.message.rdata import NAME_TYPES, rewrite_wires, svcb_params
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Class, Type
 from p2pdns.errors import FormatError
@@ -77,9 +77,12 @@ def select(apex: Name, records: Iterable[RR], dropped: Counter[str]) -> RRsets:
 
 
 def _rrset_of(group: list[RR], dropped: Counter[str]) -> RRset:
-    owner = min(group, key=lambda record: record.owner.labels).owner
+    owner = group[0].owner if len(group) == 1 else min(group, key=lambda record: record.owner.labels).owner
     rtype = group[0].rtype
     ttl = min(record.ttl if record.ttl <= TTL_MAX else 0 for record in group)
+    if len(group) == 1 and rtype not in NAME_TYPES:
+        # Most RRsets are such, and neither order nor case matters for them.
+        return RRset(owner, rtype, ttl, (group[0].rdata,))
     distinct: dict[bytes, bytes] = {}
     for canonical, rdata in sorted((canonical_rdata(rtype, record.rdata), record.rdata) for record in group):
         distinct.setdefault(canonical, rdata)

@@ -41,6 +41,8 @@ WARNINGS_MAX = 50  # Of one file; more of them tell a person no more.
 _IDNA = dns.name.IDNA2008Codec(uts_46=True, transitional=False, allow_pure_ascii=True)
 _TTL = re.compile(r"([0-9]+)|(?:[0-9]+[wdhms])+", re.IGNORECASE | re.ASCII)
 _TTL_UNITS = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
+_OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}", re.ASCII)
 _OTHER_CLASS = re.compile(r"(?:CH|CHAOS|HS|HESIOD|CS|CLASS[0-9]+)", re.IGNORECASE | re.ASCII)
 _OUTSIDE_HINT = "write owners relative to @, without a final dot, or re-root the file with --origin NAME"
 _DIRECTIVES = "$TTL, $ORIGIN and $GENERATE are read"
@@ -171,13 +173,14 @@ class _ZoneFileReader:
             self._add(owner, ttl, rtype, raw, tokens)
 
     def _name(self, word: str) -> dns.name.Name:
-        trouble = explain.name_trouble(word, _IDNA, self._quotes)
-        if trouble is not None:
-            raise LineError(*trouble)
         try:
             return dns.name.from_text(word, self._origin, _IDNA)
-        except dns.exception.DNSException as error:
-            raise LineError(explain.reader_words(str(error)) or self._unreadable(word), LINE_HINT) from None
+        except (dns.exception.DNSException, ValueError, IndexError) as error:
+            # The word may be wrong by itself, or only too long below the origin.
+            trouble = explain.name_trouble(word, _IDNA, self._quotes)
+            if trouble is None:
+                trouble = explain.reader_words(str(error)) or self._unreadable(word), LINE_HINT
+            raise LineError(*trouble) from None
 
     def _header(self, words: dns.tokenizer.Tokenizer, owner_word: str | None) -> tuple[int | None, int, bool]:
         """Return TTL, type, and whether there is a class; TTL and class come in any order before the type."""
@@ -252,6 +255,9 @@ class _ZoneFileReader:
     def _bytes(self, rtype: int, tokens: list[dns.tokenizer.Token]) -> bytes:
         if rtype in (Type.SVCB, Type.HTTPS) and not (tokens and tokens[0].value == "\\#"):
             return svcb.read(rtype, tokens, self._origin, _IDNA)
+        if rtype == Type.A and len(tokens) == 1 and tokens[0].is_identifier() and _IPV4.fullmatch(tokens[0].value):
+            # Most records of large zones are such, and dnspython takes far longer for them.
+            return bytes(map(int, tokens[0].value.split(".")))
         return svcb.rdata_of(rtype, " ".join(map(svcb.quoted, tokens)), self._origin, _IDNA)
 
     def _add(

@@ -44,6 +44,9 @@ def ends_like_a_domain(word: str, endings: frozenset[bytes] = TOP_LEVEL_DOMAINS)
 
 def about_targets(apex: Name, entries: Iterable[ReadRecord], targets: list[tuple[int, str, Name]]) -> Iterator[Remark]:
     """Yield a warning for each target (line, word, name) that is no name of the zone."""
+    if not targets:
+        # Most zones have none, and to collect all names of a large one takes time.
+        return
     owners = {entry.record.owner for entry in entries}
     exists = {owner.ancestor(count) for owner in owners for count in range(len(apex.labels), len(owner.labels) + 1)}
     for line, word, name in targets:

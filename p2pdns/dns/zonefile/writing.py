@@ -19,6 +19,7 @@ from p2pdns.dns.zone import Zone
 from p2pdns.dns.zonefile import svcb
 from p2pdns.errors import FormatError
 
+IPV4_BYTES = 4
 _READER_ERRORS = (
     *(dns.exception.DNSException, FormatError, ValueError),
     *(LookupError, ArithmeticError, AttributeError, TypeError),
@@ -53,6 +54,9 @@ def dnspython_name(name: Name) -> dns.name.Name:
 
 
 def _rdata_text(rtype: int, rdata: bytes, apex: Name | None) -> str:
+    if rtype == Type.A and len(rdata) == IPV4_BYTES:
+        # Most records of large zones are such, and dnspython takes far longer for them.
+        return ".".join(map(str, rdata))
     generic = f"\\# {len(rdata)} {rdata.hex()}".rstrip()
     try:
         write_rdata = svcb.write if rtype in (Type.SVCB, Type.HTTPS) else svcb.text_of

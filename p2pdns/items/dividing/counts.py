@@ -6,7 +6,7 @@ Guarantees: the same cells, epoch and former bits give the same bits. Does not k
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from p2pdns.dns.name import Name
 from p2pdns.items.shards.directory import BITS_MAX, index_of
@@ -27,12 +27,22 @@ class Load:
     cells: Mapping[bytes, int]
     base_bytes: int
     value_bytes_max: int
+    # The index of each cell among the most shards. Its first bits are the index among fewer, so a cell is hashed once.
+    finest: Mapping[bytes, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        finest = {cell: index_of(self.owner, self.epoch, BITS_MAX, cell) for cell in self.cells}
+        object.__setattr__(self, "finest", finest)
+
+    def index_of(self, cell: bytes, bits: int) -> int:
+        """Return which of 2^bits shards a cell is in."""
+        return self.finest[cell] >> (BITS_MAX - bits)
 
     def shards(self, bits: int) -> list[list[bytes]]:
         """Return the cells of each of 2^bits shards."""
         found: list[list[bytes]] = [[] for _ in range(1 << bits)]
-        for cell in self.cells:
-            found[index_of(self.owner, self.epoch, bits, cell)].append(cell)
+        for cell, index in self.finest.items():
+            found[index >> (BITS_MAX - bits)].append(cell)
         return found
 
     def shard_bytes(self, cells: list[bytes]) -> int:

@@ -15,7 +15,7 @@ from p2pdns.dns.registry import Type
 from p2pdns.errors import ZoneFileError
 from p2pdns.items.dividing.counts import Load, bits_for
 from p2pdns.items.dividing.sizes import REACH_BYTES, base_bytes, name_bytes, size_of_message
-from p2pdns.items.shards.directory import Directory, index_of
+from p2pdns.items.shards.directory import Directory
 from p2pdns.items.shards.head import ENCLOSING_MAX
 from p2pdns.items.shards.values import HEAD_BYTES, PARTS_MAX, message_bytes_max
 
@@ -233,8 +233,7 @@ def _with_shards(
 ) -> PlannedDirectory:
     shards: list[list[RRset]] = [[] for _ in range(1 << bits)]
     for cell, names in cells.items():
-        index = index_of(owner, load.epoch, bits, cell)
-        shards[index] += [rrset for name in names for rrset in ground.content[name]]
+        shards[load.index_of(cell, bits)] += [rrset for name in names for rrset in ground.content[name]]
     inner = [other for other in owners if other != owner and other.is_at_or_below(owner)]
     has_wildcard = b"*" in cells or b"*" in _cells(owner, inner)
     return PlannedDirectory(owner, load.epoch, bits, has_wildcard, tuple(map(tuple, shards)), own)

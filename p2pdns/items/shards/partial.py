@@ -219,6 +219,10 @@ class PartialZone:
         result._shards = kept
         for held in again:
             result._take_shard(held.wanted, held.message)
+            has_more_foreign = result._shards[held.wanted.salt].dropped != held.dropped
+            if has_more_foreign and result._is_pin_unknown(held.wanted):
+                # No publisher pins a shard with foreign names, so it is one of the older head alone.
+                result._shards = _without(result._shards, {held.wanted.salt: None})
         result._begun = {salt: begun for salt, begun in self._begun.items() if result._may_pin(begun.wanted)}
         salts = {held.wanted.salt for held in result._all()}
         result._used = OrderedDict.fromkeys([salt for salt in self._used if salt in salts])
@@ -327,6 +331,13 @@ class PartialZone:
             return self._wanted(directory, wanted.index) == wanted
         except _Missing:
             return True
+
+    def _is_pin_unknown(self, wanted: Pinned) -> bool:
+        """Return whether the pin of a shard stands in a manifest that is not at hand."""
+        directory = self.head.directories.get(wanted.owner)
+        if wanted.letter is not SaltLetter.SHARD or not isinstance(directory, Directory) or not directory.by_manifests:
+            return False
+        return directory.manifest(wanted.index).salt not in self._manifests
 
     def _copy(self) -> PartialZone:
         result = PartialZone(self.head)

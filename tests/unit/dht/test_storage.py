@@ -561,6 +561,30 @@ def test_of_too_many_items_of_one_key_the_one_that_was_put_longest_ago_goes() ->
     assert len(storage) == 11
 
 
+def test_after_a_restart_the_items_of_a_key_go_in_the_order_of_their_puts_and_loaded_ones_first() -> None:
+    before = Storage()
+    items = [mutable(salt=b"s%d" % n) for n in range(4)]
+    for n, item in enumerate(items):
+        put(before, item, now=NOW + n)
+    first, *others = rows_of(before, NOW + 10, UNIX + 10).values()
+    storage = Storage(items_of_key_max=6)
+    assert first is not None
+    assert storage.load(first, NOW, UNIX + 20)
+    # Puts come while the rest is still loading.
+    fresh = [mutable(salt=b"fresh%d" % n) for n in range(2)]
+    for item in fresh:
+        put(storage, item)
+    for row in others:
+        assert row is not None
+        assert storage.load(row, NOW, UNIX + 20)
+    put(storage, items[0], now=NOW + 1)
+    for n, gone in enumerate([*items[1:], *fresh, items[0]]):
+        assert storage.held(gone.target, NOW + 2) is not None
+        put(storage, mutable(salt=b"more%d" % n), now=NOW + 2)
+        assert storage.held(gone.target, NOW + 2) is None
+    assert (len(storage), storage.counters["evicted-of-key"]) == (6, 6)
+
+
 def test_this_nodes_own_items_neither_count_nor_go_for_others_of_their_key() -> None:
     storage = Storage(items_of_key_max=5)
     own = [mutable(salt=b"own%d" % n) for n in range(20)]

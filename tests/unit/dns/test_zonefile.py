@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import dns.rdtypes.IN.A
+import dns.exception
+import dns.ipv4
+import dns.rdtypes.IN.AAAA
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -302,10 +304,31 @@ def test_any_text_is_filled_or_refused_and_keeps_its_lines(text: str) -> None:
     assert all(1 <= (mistake.line or 0) <= lines for mistake in filling.mistakes)
 
 
+_OCTETS = st.one_of(st.integers(0, 300).map(str), st.sampled_from(["00", "01", "", "1a", "\u0661"]))
+
+
+@given(words=st.lists(_OCTETS, min_size=3, max_size=5))
+@example(words=["0", "255", "10", "199"])
+@example(words=["192", "0", "2", "256"])
+@example(words=["192", "0", "2", "01"])
+@example(words=["192", "0", "2", "1", "1"])
+def test_an_ipv4_address_is_read_as_dnspython_reads_it_and_nothing_else_is_one(words: list[str]) -> None:
+    text = ".".join(words)
+    try:
+        expected = dns.ipv4.inet_aton(text)
+    except dns.exception.SyntaxError:
+        with pytest.raises(ZoneFileError):
+            read(f"@ A {text}\n")
+        return
+    (rrset,) = read(f"@ A {text}\n")
+    assert rrset.rdatas == (expected,)
+    assert writing.rdata_text(Type.A, expected) == dns.ipv4.inet_ntoa(expected)
+
+
 def test_ctrl_c_while_a_line_is_read_is_no_mistake_of_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(dns.rdtypes.IN.A.A, "from_text", interrupted)
+    monkeypatch.setattr(dns.rdtypes.IN.AAAA.AAAA, "from_text", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        read("@ A 192.0.2.1\n")
+        read("@ AAAA 2001:db8::1\n")

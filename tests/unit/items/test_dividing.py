@@ -17,10 +17,11 @@ from p2pdns.dns.zone import Zone
 from p2pdns.dns.zone.answer import Kind
 from p2pdns.errors import ZoneFileError
 from p2pdns.items.dividing import ITEMS_MAX, RENEWED_AFTER_S, Division, divide, gathered, is_renewed_with
+from p2pdns.items.dividing.counts import Load
 from p2pdns.items.item import SEQ_PER_SECOND, VALUE_BYTES_WRITE_DEFAULT, MutableItem
 from p2pdns.items.keys import SecretKey
 from p2pdns.items.packet import compose_packet
-from p2pdns.items.shards.directory import index_of
+from p2pdns.items.shards.directory import BITS_MAX, index_of
 from p2pdns.items.shards.head import Head
 from p2pdns.items.shards.partial import PartialZone
 from p2pdns.items.shards.pinned import Pinned, SaltLetter
@@ -295,6 +296,15 @@ def test_names_that_come_and_go_do_not_move_all_others() -> None:
     for step in range(6):
         division = divided(hosts(count + (12 if step % 2 else -12)), division, now=NOW + step)
         assert (division.directories[APEX].bits, division.directories[APEX].epoch) == (3, epoch)
+
+
+def test_a_planned_cell_is_in_the_shard_where_readers_look_for_it() -> None:
+    cells = {b"host%d" % number: 1 for number in range(50)}
+    load = Load(APEX, 7, cells, 0, 1000)
+    for bits in range(BITS_MAX + 1):
+        expected = {cell: index_of(APEX, 7, bits, cell) for cell in cells}
+        assert {cell: load.index_of(cell, bits) for cell in cells} == expected
+        assert {cell: index for index, shard in enumerate(load.shards(bits)) for cell in shard} == expected
 
 
 def test_shards_become_fewer_when_they_are_nearly_empty() -> None:

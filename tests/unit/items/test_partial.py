@@ -274,6 +274,19 @@ def test_a_shard_that_a_new_head_divides_further_no_longer_speaks_for_the_names_
     assert isinstance(partial.answer(Question(at("other"), Type.A)), ZoneAnswer)
 
 
+@pytest.mark.parametrize("by_manifests", [False, True])
+def test_a_shard_whose_names_a_newer_head_has_elsewhere_is_kept_only_if_it_is_pinned(by_manifests: bool) -> None:
+    zone = a_zone(("x.sub", Type.A, IP), ("sub", Type.TXT, b"\1s"), ("other", Type.A, IP))
+    old = divided(zone, [Made(KEY, 0, by_manifests)])
+    _, partial, _ = asked(old.partial(), Question(at("other"), Type.A), old.values)
+    new = divided(zone, [Made(KEY, 0, by_manifests), Made(at("sub"), 0)])
+    # Whether the newer head pins it is only known with the newer manifest.
+    moved = partial.with_head(new.read_head())
+    assert (moved.shard_count, dict(moved.dropped)) == (0, {})
+    said, moved, _ = asked(moved, Question(at("x.sub"), Type.A), new.values)
+    assert (said.rcode, dict(moved.dropped)) == (Rcode.NOERROR, {})
+
+
 @settings(max_examples=100, deadline=None)
 @given(divisions(), st.randoms(use_true_random=False), questions)
 def test_what_is_at_hand_of_an_older_head_is_read_as_the_newer_one_reads_it(

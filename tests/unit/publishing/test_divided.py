@@ -439,3 +439,11 @@ def test_with_half_of_the_items_failing_each_time_a_publication_ends_whole_or_wi
         break
     assert len(names_of(standing(nodes, shelf))) == 600
     assert count > 1
+
+
+def test_a_publication_tells_how_much_room_the_zone_takes_that_it_has_divided() -> None:
+    nodes, shelf = Nodes([None] * 20), Shelf()
+    done = published(nodes, shelf, hosts(200))
+    division = standing(nodes, shelf)
+    assert done.extent is not None
+    assert (done.extent.item_count, done.extent.size_bytes) == (division.item_count, division.size_bytes)

@@ -666,6 +666,14 @@ def test_the_store_is_what_its_changes_say(steps: Sequence[tuple[int, bool]]) ->
     state.close()
 
 
+def test_rows_come_back_in_the_order_of_their_last_puts() -> None:
+    state = State.open(None)
+    rows = [row_of(number)._replace(put_unix=put_unix) for number, put_unix in ((1, 3.0), (3, 1.0), (2, 2.0))]
+    asyncio.run(state.store.save_changes([StoredChange(row.target, row) for row in rows]))
+    assert [row.put_unix for row in state.store.rows()] == [1.0, 2.0, 3.0]
+    state.close()
+
+
 def test_what_a_storage_changed_loads_into_the_next_one(tmp_path: Path) -> None:
     state = State.open(tmp_path)
     storage = Storage()
