@@ -16,6 +16,7 @@ from p2pdns.items.dividing import Division, divide
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
 from p2pdns.items.shards.content import content_of
+from p2pdns.items.shards.directory import index_of
 from p2pdns.items.shards.partial import Needed
 from p2pdns.items.shards.pinned import Pinned, SaltLetter
 from p2pdns.limits import QUESTION_LOOKUPS_MAX, QUESTION_RPCS_MAX
@@ -271,6 +272,30 @@ def test_an_unchanged_pin_confirms_its_shard_and_a_changed_one_is_looked_up() ->
         assert looked_up.count(None) == 1
         assert (await world.ask("new.{a} A")).rcode == 0
         assert world.state.seq_of(A) == SEQ + 1_000_000, "the head alone makes a mark"
+
+    run(story())
+
+
+def test_five_hundred_hot_shards_are_refreshed_by_one_look_up() -> None:
+    async def story() -> None:
+        world = World()
+        division = division_of(9_000)
+        world.publish(division)
+        # One name of each shard, however many that takes to find.
+        names: dict[tuple[bytes, int], str] = {}
+        (directory,) = division.directories.values()
+        for number in range(9_000):
+            index = index_of(directory.owner, directory.epoch, directory.bits, f"n{number}".encode())
+            names.setdefault((directory.owner.wire(), index), f"n{number}.{{a}} A")
+        assert len(names) == 512
+        for text in names.values():
+            assert (await world.ask(text)).rcode == 0
+        for _ in range(3):
+            before = len(world.dht.gets)
+            world.clock.turn(301.0)
+            for text in names.values():
+                assert (await world.ask(text)).rcode == 0
+            assert [get.wanted.pinned for get in world.dht.gets[before:]] == [None], "the head, once an interval"
 
     run(story())
 
