@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -143,6 +144,26 @@ def test_dig_transfers_the_zone_with_a_key(nodes: tuple[Served, Served], tmp_pat
     assert "192.0.2.80" in done.stdout
     assert done.stdout.count("SOA") == 2
     assert "failed" in subprocess.run(words, capture_output=True, text=True, timeout=GUARD_S, check=True).stdout
+    assert process.end() == 0
+
+
+def test_a_zone_of_many_names_takes_updates_and_is_transferred_whole(
+    nodes: tuple[Served, Served], tmp_path: Path
+) -> None:
+    own, other = nodes
+    lines = [f"host{number} A 192.0.2.{number % 250}" for number in range(400)]
+    process = signer(tmp_path, own, zone="\n".join(["$TTL 1", *lines]) + "\n")
+    process.waits_for("published")
+    wait_until(lambda: has_address(other, f"host399.{KEY}", "192.0.2.149"), "the zone at another node")
+    done = process.nsupdate(f"update delete host7.{KEY}", f"update add new.{KEY} 1 A 192.0.2.1")
+    assert (done.returncode, done.stderr) == (0, "")
+    wait_until(lambda: has_address(other, f"new.{KEY}", "192.0.2.1"), "the change at another node")
+    assert other.ask(f"host7.{KEY}").rcode().name == "NXDOMAIN"
+    words = ["dig", "@127.0.0.1", "-p", str(process.port), KEY, "AXFR", "+noall", "+answer"]
+    words += ["-k", str(process.tsig_file)]
+    transferred = subprocess.run(words, capture_output=True, text=True, timeout=GUARD_S, check=True).stdout
+    types = Counter(line.split()[3] for line in transferred.splitlines() if line.startswith(("host", "new", KEY)))
+    assert (types["A"], types["SOA"]) == (400, 2)
     assert process.end() == 0
 
 
