@@ -197,8 +197,7 @@ def _warn(warnings: Sequence[str]) -> None:
     for warning in warnings[:WARNINGS_SHOWN_MAX]:
         ui.warning(warning)
     if len(warnings) > WARNINGS_SHOWN_MAX:
-        more = counted(len(warnings) - WARNINGS_SHOWN_MAX, "more warning")
-        ui.warning(f"and {more}; p2pdns check --json shows all")
+        ui.warning(f"and more; p2pdns check --json shows {reader.WARNINGS_MAX} at most")
 
 
 def origin_in(path: str) -> Name | None:

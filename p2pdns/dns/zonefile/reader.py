@@ -371,7 +371,8 @@ class _ZoneFileReader:
         odd = [*warning.about_zone(self.apex, seen), *warning.about_targets(self.apex, self.entries, self._dotless)]
         found = sorted([*self._warnings, *left_out, *odd], key=lambda remark: remark.line)
         if len(found) > WARNINGS_MAX:
-            found[WARNINGS_MAX - 1 :] = [Remark(found[WARNINGS_MAX - 1].line, "more warnings are left out")]
+            what = f"{len(found) - WARNINGS_MAX + 1:,} more warnings are left out"
+            found[WARNINGS_MAX - 1 :] = [Remark(found[WARNINGS_MAX - 1].line, what)]
         return tuple(found)
 
 

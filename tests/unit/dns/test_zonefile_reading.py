@@ -282,7 +282,7 @@ def test_what_is_odd_is_said_and_read_all_the_same(text: str, expected: list[str
 def test_warnings_have_an_end() -> None:
     found = warnings("".join(f"h{number} A 10.0.0.{number}\n" for number in range(200)))
     assert len(found) == reader.WARNINGS_MAX
-    assert found[-1] == (50, "more warnings are left out")
+    assert found[-1] == (50, "151 more warnings are left out")
 
 
 def test_what_is_left_out_is_not_called_odd() -> None:
