@@ -108,8 +108,8 @@ class PartKeeper:
         self._parts: dict[bytes, dict[bytes, _Part]] = {}  # By zone and salt.
         self._due: list[tuple[float, bytes, bytes]] = []
         self._loop: asyncio.Task[None] | None = None
-        # Held from the look whether there is room until the items are counted: the disk takes its time between these.
-        self._taking = asyncio.Lock()
+        # Items for which room was found and which the disk does not have yet: it takes its time.
+        self._taking_count = 0
         self._fetching: dict[bytes, asyncio.Task[None]] = {}
         # Zones of an earlier run whose head nobody has named yet, and since when.
         self._unfollowed: dict[bytes, float] = {}
@@ -156,8 +156,7 @@ class PartKeeper:
 
         No head pins them yet: if none does within two hours, they go again.
         """
-        async with self._taking:
-            changed = await self._taken(zone_id, items)
+        changed = await self._taken(zone_id, items)
         turn = self._pacer.begin()
         try:
             return await place(changed, partial(self._put_first, zone_id, turn), clock=self._clock, tell=tell)
@@ -168,7 +167,7 @@ class PartKeeper:
         """Keep items, and return those that are to be put."""
         parts = self._parts.get(zone_id.raw, {})
         fresh = [one for one in items if one.salt not in parts]
-        if self.count + len(fresh) > PARTS_KEPT_MAX:
+        if self.count + self._taking_count + len(fresh) > PARTS_KEPT_MAX:
             what = f"this node keeps {self.count} items of large zones alive already, {PARTS_KEPT_MAX} allowed"
             raise Unavailable(what, place=str(zone_id), hint="p2pdns zones shows them; p2pdns forget one of the zones")
         # An item that was put already, by a publication that did not come to its end, need not be put twice.
@@ -179,12 +178,20 @@ class PartKeeper:
         if zone_id.raw in self._unfollowed:
             # The head that is being published is named only once it is stored.
             self._unfollowed[zone_id.raw] = now
-        await self._state.save([KeptPart(one, self._unpinned(parts, one, now)) for one in changed])
+        await self._saved([KeptPart(one, self._unpinned(parts, one, now)) for one in changed], len(fresh))
         # The zone may have been forgotten meanwhile.
         parts = self._parts.setdefault(zone_id.raw, {})
         for one in changed:
             parts[one.salt] = _Part(one, self._unpinned(parts, one, now))
         return changed
+
+    async def _saved(self, rows: list[KeptPart], fresh_count: int) -> None:
+        """Have the disk keep items; so many of them are new, and count as kept meanwhile."""
+        self._taking_count += fresh_count
+        try:
+            await self._state.save(rows)
+        finally:
+            self._taking_count -= fresh_count
 
     def _unpinned(self, parts: Mapping[bytes, _Part], item: MutableItem, now: float) -> float | None:
         known = parts.get(item.salt)
@@ -248,14 +255,13 @@ class PartKeeper:
         try:
             fetched = await fetch(self._network, key_of(zone_id), salts, clock=clock, tell=lambda progress: None)
             found = [one for pinned in missing if (one := fetched.get(pinned.salt)) and pinned.pin == pin_of(one.value)]
-            async with self._taking:
-                if self.count + len(found) > PARTS_KEPT_MAX:
-                    return False
-                await self._state.save([KeptPart(one, None) for one in found])
-                for one in found:
-                    part = self._parts.setdefault(zone_id.raw, {})[one.salt] = _Part(one, None)
-                    # Its storers are not known: only a put tells them.
-                    self._plan(part, RETRY_S_MIN * self._jitter())
+            if self.count + self._taking_count + len(found) > PARTS_KEPT_MAX:
+                return False
+            await self._saved([KeptPart(one, None) for one in found], len(found))
+            for one in found:
+                part = self._parts.setdefault(zone_id.raw, {})[one.salt] = _Part(one, None)
+                # Its storers are not known: only a put tells them.
+                self._plan(part, RETRY_S_MIN * self._jitter())
         except Unavailable as trouble:
             self._tell("items of a zone are not kept", key=str(zone_id), reason=str(trouble))
             return False

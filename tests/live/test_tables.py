@@ -93,8 +93,15 @@ class TablesServer:
 
     def pid_of(self, name: str) -> int:
         """Return the process id of a child, once there is one."""
-        wait_until(lambda: name in children_of(self.served.process.pid), f"a running {name}")
-        return children_of(self.served.process.pid)[name]
+        found: list[int] = []
+
+        def is_there() -> bool:
+            # It may end between two looks.
+            found.extend(pid for child, pid in children_of(self.served.process.pid).items() if child == name)
+            return bool(found)
+
+        wait_until(is_there, f"a running {name}")
+        return found[0]
 
 
 def are_published(tables: dict[str, dict[str, Any]]) -> bool:
