@@ -20,8 +20,9 @@ from p2pdns.items.keys import ZoneId, ZoneKey
 from p2pdns.overlay.parts import key_of
 from p2pdns.publishing.divided import Placed
 from p2pdns.publishing.edits import SALT_BYTES
+from p2pdns.publishing.placing import Tally
 from p2pdns.publishing.placing import fetch as looked_up
-from p2pdns.publishing.replicas import PublishStage, Tell
+from p2pdns.publishing.replicas import Tell
 from p2pdns.timing import Clock
 
 ITEMS_AT_ONCE = 256  # At 2.3 kB each they fit into a line of a megabyte.
@@ -96,50 +97,33 @@ class DaemonItems:
     async def fetch(self, salts: Sequence[bytes], tell: Tell) -> Mapping[bytes, MutableItem]:
         """Have the daemon return items, from its own state or from the overlay."""
         found: dict[bytes, MutableItem] = {}
-        counted = _Counted("fetch", len(salts), self._clock, tell)
+        tally = Tally("fetch", len(salts), self._clock, tell)
         for at in range(0, len(salts), ITEMS_AT_ONCE):
             some = salts[at : at + ITEMS_AT_ONCE]
             request = {"key": str(self._key), "salts": [salt.hex() for salt in some]}
-            reply = self._client.call("fetch", on_progress=counted.told(at), **request)
+            reply = self._client.call("fetch", on_progress=_behind(tally, at), **request)
             items = [_item_of(self._key, row) for row in reply["items"]]
             found |= {one.salt: one for one in items}
-            counted.tell(at + len(some))
+            tally.tell(at + len(some))
         return found
 
     async def place(self, items: Sequence[MutableItem], tell: Tell) -> Placed:
         """Have the daemon put items, and keep them alive."""
         by_salt = {one.salt.hex(): one for one in items}
         poor, refused, alone = list[MutableItem](), dict[str, int](), list[bool]()
-        counted = _Counted("items", len(items), self._clock, tell)
+        tally = Tally("items", len(items), self._clock, tell)
         for at in range(0, len(items), ITEMS_AT_ONCE):
             some = items[at : at + ITEMS_AT_ONCE]
             request = {"key": str(self._key), "items": [_row_of(one) for one in some]}
-            reply = self._client.call("place", on_progress=counted.told(at), **request)
+            reply = self._client.call("place", on_progress=_behind(tally, at), **request)
             poor += [by_salt[salt] for salt in reply["poor"] if salt in by_salt]
             for reason, count in reply["refused"].items():
                 refused[str(reason)] = refused.get(str(reason), 0) + int(count)
             alone.append(bool(reply["is_alone"]))
-            counted.tell(at + len(some))
+            tally.tell(at + len(some))
         return Placed(tuple(poor), refused, is_alone=all(alone))
 
 
-class _Counted:
-    """The progress of many items that cross in several lines."""
-
-    def __init__(self, stage: str, count: int, clock: Clock, tell: Tell) -> None:
-        self._stage = stage
-        self._count = count
-        self._clock = clock
-        self._tell = tell
-        self._began_at = clock()
-
-    def told(self, before: int) -> Progress:
-        """Return what takes the progress of one line, behind so many items."""
-        return lambda facts: self.tell(before + int(facts.get("done", 0)))
-
-    def tell(self, done: int) -> None:
-        """Tell how many are done, and how long the rest may take."""
-        if not done:
-            return
-        left_s = (self._clock() - self._began_at) / done * (self._count - done)
-        self._tell(PublishStage(self._stage, {"done": done, "of": self._count, "seconds_left": round(left_s, 1)}))
+def _behind(tally: Tally, before: int) -> Progress:
+    """Return what takes the progress of one line, behind so many items."""
+    return lambda facts: tally.tell(before + int(facts.get("done", 0)))

@@ -46,9 +46,14 @@ class Tally:
     def one_more(self) -> None:
         """Note that one more item is done, and tell it."""
         self._done += 1
-        took_s = self._clock() - self._began_at
-        left_s = took_s / self._done * (self._count - self._done)
-        self._tell(PublishStage(self._stage, {"done": self._done, "of": self._count, "seconds_left": round(left_s, 1)}))
+        self.tell(self._done)
+
+    def tell(self, done: int) -> None:
+        """Tell that so many are done; of none nothing can be said."""
+        if not done:
+            return
+        left_s = (self._clock() - self._began_at) / done * (self._count - done)
+        self._tell(PublishStage(self._stage, {"done": done, "of": self._count, "seconds_left": round(left_s, 1)}))
 
 
 async def place(items: Sequence[MutableItem], put: PutOne, *, clock: Clock, tell: Tell) -> Placed:
